@@ -1,0 +1,1 @@
+"""LoRA Atelier: from a folder of raw pictures to an installed, explained LoRA."""
