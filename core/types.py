@@ -77,8 +77,8 @@ class Reason(Wire):
     """Why a rule spoke against a picture: what was measured and the limit it crossed."""
 
     rule: str
-    measured: float | str | None
-    limit: float | str | None
+    measured: int | float | str | None
+    limit: int | float | str | None
     message: str
     verdict: Literal["reject", "doubt"] = "reject"
 
