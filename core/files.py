@@ -39,6 +39,7 @@ def safe_name(name: str, what: str = "name") -> str:
         not bare
         or bare != name
         or _FORBIDDEN.search(name) is not None
+        or not name.isprintable()  # broken Unicode, invisible characters, text that turns the reading direction
         or ".." in name
         or name.startswith((".", "-", "~"))
         or name.endswith((".", " "))
