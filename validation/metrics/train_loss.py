@@ -1,0 +1,19 @@
+"""Loss on training pictures at fixed noise and timesteps, over its value before training; shown, not ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .base import Metric
+from .fixed_loss import ratios
+
+METRIC = Metric(
+    "train_loss", "ratio to step 0", "watch", None, ("training pictures",), "loss on training pictures",
+    base=1.0, data=0.0,
+)  # fmt: skip
+
+
+def measure(events: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """{step: ratio} from the run's `fixed_loss` events."""
+    return ratios(events, "train")
