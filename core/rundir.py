@@ -11,6 +11,12 @@ from .errors import BadInput
 from .files import read_json, read_json_lines
 
 _SAMPLE = re.compile(r"^validation_(\d+)_(.+)_(\d+)\.png$")
+_KEYS = {  # what makes two events of a kind the same one
+    "step": ("step",),
+    "fixed_loss": ("step", "split"),
+    "checkpoint": ("step",),
+    "sample": ("step", "prompt", "seed"),
+}
 _CHECKPOINT = re.compile(r"^step-(\d+)\.safetensors$")
 
 
@@ -114,6 +120,19 @@ class RunDir:
         """The ledger, optionally only events whose `type` is `kind`."""
         events = read_json_lines(self.events_file)
         return [event for event in events if kind is None or event.get("type") == kind]
+
+    def ledger(self, kind: str) -> list[dict[str, Any]]:
+        """Events of one kind as they hold today, by step: without what a resume took back, of doubles the last one.
+
+        A run that was resumed from step s did everything after s again; earlier events beyond s no longer count.
+        """
+        present: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for event in self.events():
+            if event.get("type") == "resumed":
+                present = {key: old for key, old in present.items() if old.get("step", 0) <= event["step"]}
+            elif event.get("type") == kind:
+                present[tuple(event.get(name) for name in _KEYS.get(kind, ("time",)))] = event
+        return sorted(present.values(), key=lambda event: event.get("step", 0))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Published checkpoints by step."""
