@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 NETWORK = Path(__file__).resolve().parents[2] / "assets" / "atelier-detector" / "detector.onnx"
-SCORE = 0.4
+SCORE = 0.5
 VIEWS = ("front", "three_quarter", "profile", "back", "silhouette")
 _DECODE = 1  # raise when the same network would be read differently
 _INPUT = 192

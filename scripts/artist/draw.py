@@ -56,10 +56,35 @@ def _clip(box: Box, width: int, height: int) -> Box:
     )  # fmt: skip
 
 
-def _extent(shapes: tuple[Shape, ...]) -> Box:
-    filled = [s.points for s in shapes if not s.line]
-    low = np.min([p.min(0) for p in filled], axis=0)
-    high = np.max([p.max(0) for p in filled], axis=0)
+def _cut(points: NDArray[np.float64], axis: int, limit: float, sign: float) -> NDArray[np.float64]:
+    """Keep the part of a polygon on one side of a frame edge, corners in order."""
+    depth = sign * (points[:, axis] - limit)
+    if len(points) == 0 or (depth >= 0).all():
+        return points
+    kept = []
+    for n in range(len(points)):
+        m = (n + 1) % len(points)
+        if depth[n] >= 0:
+            kept.append(points[n])
+        if (depth[n] >= 0) != (depth[m] >= 0):
+            share = depth[n] / (depth[n] - depth[m])
+            kept.append(points[n] + share * (points[m] - points[n]))
+    return np.array(kept).reshape(-1, 2)
+
+
+def _extent(shapes: tuple[Shape, ...], unit: float, ox: float, oy: float, scene: Scene) -> Box:
+    """Box of what lies inside the frame, in pixels: hands below the edge do not widen it."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for shape in shapes:
+        if shape.line:
+            continue
+        points = np.asarray(shape.points) * unit + (ox, oy)
+        for axis, size in ((0, scene.width), (1, scene.height)):
+            points = _cut(_cut(points, axis, 0.0, 1.0), axis, float(size), -1.0)
+        if len(points):
+            low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
+    if not np.isfinite(low).all():
+        return (0.0, 0.0, 0.0, 0.0)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
@@ -85,7 +110,7 @@ def _truth(character: Character, figure: Figure, scene: Scene, unit: float) -> T
     if face is not None and (face[2] - face[0] < 1 or face[3] - face[1] < 1):
         face = None
     return Truth(
-        subject_box=to_pixels(_extent(figure.shapes)), head_box=to_pixels(figure.head),
+        subject_box=_extent(figure.shapes, unit, ox, oy, scene), head_box=to_pixels(figure.head),
         face_box=face, eyes=eyes, mouth=mouth, view=character.view, eyes_visible=bool(eyes),
         mouth_visible=mouth is not None, silhouette=character.silhouette, detail=character.detail,
         hair_color=character.hair_color, dress_color=character.dress_color,

@@ -1,0 +1,1 @@
+"""Training, export and measurement of the pack's own small face and character detector."""
