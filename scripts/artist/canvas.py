@@ -29,9 +29,7 @@ class Shape:
     alpha: float = 1.0
 
 
-def ellipse(
-    cx: float, cy: float, rx: float, ry: float, a0: float = 0.0, a1: float = 360.0, n: int = 28
-) -> Points:
+def ellipse(cx: float, cy: float, rx: float, ry: float, a0: float = 0.0, a1: float = 360.0, n: int = 28) -> Points:
     """Points along an ellipse from angle a0 to a1 (degrees, clockwise on screen)."""
     t = np.radians(np.linspace(a0, a1, n))
     return np.stack([cx + rx * np.cos(t), cy + ry * np.sin(t)], axis=1)
@@ -47,9 +45,7 @@ def smooth(points: Any, closed: bool = True, n: int = 6) -> Points:
         p0, p1, p2, p3 = q[:-3], q[1:-2], q[2:-1], q[3:]
     t = np.linspace(0, 1, n, endpoint=False)[None, :, None]
     a, b, c, d = (v[:, None, :] for v in (p0, p1, p2, p3))
-    curve = 0.5 * (
-        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
-    )
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     out = curve.reshape(-1, 2)
     return out if closed else np.concatenate([out, p[-1:]])
 
@@ -69,9 +65,7 @@ class Canvas:
         self.rgb = np.zeros((height * ss, width * ss, 3), np.uint8)
         self.labels = np.zeros((height * ss, width * ss), np.uint8)
 
-    def paint(
-        self, shape: Shape, scale: tuple[float, float], offset: tuple[float, float], base: int
-    ) -> None:
+    def paint(self, shape: Shape, scale: tuple[float, float], offset: tuple[float, float], base: int) -> None:
         """Draw one shape; scale and offset map its units to final pixels."""
         k = self.ss * (1 << _SHIFT)
         pts = np.empty((len(shape.points), 2))

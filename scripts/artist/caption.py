@@ -92,9 +92,7 @@ def _article(dress: str) -> str:
     return dress if dress[:2] == "a " or not dress.endswith("dress") else "a " + dress
 
 
-def _traits(
-    character: Character, rng: np.random.Generator, vary: bool
-) -> tuple[str | None, str | None, str | None]:
+def _traits(character: Character, rng: np.random.Generator, vary: bool) -> tuple[str | None, str | None, str | None]:
     """Hair, dress and expression phrases; None where dropped or not to be seen."""
 
     def keep(share: float) -> bool:

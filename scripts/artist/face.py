@@ -139,9 +139,7 @@ def _profile(character: Character, iris: Rgb) -> tuple[FaceShapes, Anchors]:
     return out, anchors
 
 
-def face_shapes(
-    character: Character, turn: float, rng: np.random.Generator
-) -> tuple[FaceShapes, Anchors]:
+def face_shapes(character: Character, turn: float, rng: np.random.Generator) -> tuple[FaceShapes, Anchors]:
     """Shapes and anchors of the face; both empty from behind."""
     iris = EYES[int(rng.integers(len(EYES)))]
     if character.view == "back":

@@ -27,9 +27,7 @@ class Figure:
     mouth: tuple[float, float] | None
 
 
-_BODICE = mirror(
-    [(0.26, 1.16), (0.62, 1.26), (0.96, 1.52), (0.8, 2.05), (0.6, 2.7), (0.0, 2.76)]
-)
+_BODICE = mirror([(0.26, 1.16), (0.62, 1.26), (0.96, 1.52), (0.8, 2.05), (0.6, 2.7), (0.0, 2.76)])
 _SKIRT = mirror([(0.58, 2.62), (0.86, 3.2), (1.3, 4.1), (0.8, 4.26), (0.0, 4.32)])
 _SLEEVE = [(0.72, 1.32), (1.02, 1.62), (1.2, 2.3), (1.32, 2.98), (0.98, 3.04), (0.86, 2.3),
            (0.66, 1.9)]  # fmt: skip
@@ -77,8 +75,7 @@ def _body(view: str, dress: Rgb) -> list[Shape]:
             for s in (-1.0, 1.0)
         ]  # fmt: skip
         shapes += [
-            Shape(ellipse(0.0, y, 0.06, 0.06, n=10), light if not bright else dark, FEATURE)
-            for y in (1.86, 2.2)
+            Shape(ellipse(0.0, y, 0.06, 0.06, n=10), light if not bright else dark, FEATURE) for y in (1.86, 2.2)
         ]
     for s in sides:
         hand = ellipse(1.17 * s, 3.1, 0.17, 0.19, n=16)
@@ -107,13 +104,9 @@ def build(character: Character, rng: np.random.Generator) -> Figure:
     if view == "back" and character.hair_style in ("ponytail", "twin_tails"):
         shapes = body + front + back
     if side < 0:
-        shapes = [
-            Shape(s.points * (-1.0, 1.0), s.color, s.part, s.line, s.alpha) for s in shapes
-        ]
+        shapes = [Shape(s.points * (-1.0, 1.0), s.color, s.part, s.line, s.alpha) for s in shapes]
     if character.silhouette:
-        shapes = [
-            Shape(s.points, SILHOUETTE, HAIR) for s in shapes if not s.line and s.alpha == 1.0
-        ]
+        shapes = [Shape(s.points, SILHOUETTE, HAIR) for s in shapes if not s.line and s.alpha == 1.0]
     eyes = tuple((x * side, y) for x, y in anchors.eyes)
     mouth = None if anchors.mouth is None else (anchors.mouth[0] * side, anchors.mouth[1])
     box = anchors.face

@@ -89,9 +89,7 @@ def hair_front(character: Character, view: str, color: Rgb, turn: float) -> list
 
 def _shine(dx: float) -> Points:
     """The soft highlight across the crown that drawn hair has."""
-    return np.concatenate(
-        [ellipse(dx, 0.0, 0.72, 0.86, 216, 306, 12), ellipse(dx, 0.02, 0.7, 0.76, 306, 216, 12)]
-    )
+    return np.concatenate([ellipse(dx, 0.0, 0.72, 0.86, 216, 306, 12), ellipse(dx, 0.02, 0.7, 0.76, 306, 216, 12)])
 
 
 def _profile_front(character: Character, color: Rgb, dark: Rgb) -> list[Shape]:

@@ -47,9 +47,7 @@ def _distance(lab: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[
     return np.sqrt((diff**2).sum(-1))
 
 
-def _skin(
-    lab: NDArray[np.float32], style: str
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _skin(lab: NDArray[np.float32], style: str) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Distance to the skin of a style, and where skin is the nearest colour of that style.
 
     Film shading and its vignette scale whole pixels, so there the colours are compared after
@@ -104,9 +102,7 @@ def _vote(pixels: NDArray[np.float32], kind: str, style: str) -> str:
     return max(votes, key=lambda name: votes[name])
 
 
-def _region(
-    lab: NDArray[np.float32], box: tuple[float, float, float, float]
-) -> NDArray[np.float32]:
+def _region(lab: NDArray[np.float32], box: tuple[float, float, float, float]) -> NDArray[np.float32]:
     h, w = lab.shape[:2]
     x0, x1 = (int(np.clip(v, 0, w)) for v in (box[0], box[2]))
     y0, y1 = (int(np.clip(v, 0, h)) for v in (box[1], box[3]))
@@ -139,7 +135,5 @@ def read_colors(image: Image.Image) -> dict[str, str]:
         return _region(lab, box)
 
     hair = region(-0.42, -0.95, 0.42, -0.5)
-    dress = np.concatenate(
-        [region(-0.55, 1.8, 0.55, 2.4), region(-0.82, 1.5, -0.6, 2.2), region(0.6, 1.5, 0.82, 2.2)]
-    )
+    dress = np.concatenate([region(-0.55, 1.8, 0.55, 2.4), region(-0.82, 1.5, -0.6, 2.2), region(0.6, 1.5, 0.82, 2.2)])
     return {"hair": _vote(hair, "hair", style), "dress": _vote(dress, "dress", style)}

@@ -168,9 +168,7 @@ def random_scene(
         )  # fmt: skip
         if far and index == 0 and not {"height", "base"} & set(fixed):
             scale = float(rng.uniform(0.3, 0.5))
-            person = Character(
-                **{**person.__dict__, "height": person.height * scale, "base": 0.82, "cx": 0.14}
-            )
+            person = Character(**{**person.__dict__, "height": person.height * scale, "base": 0.82, "cx": 0.14})
         people.append(person)
     return Scene(
         characters=tuple(people), background=background,

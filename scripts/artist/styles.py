@@ -46,9 +46,7 @@ def _cel(canvas: Canvas) -> Floats:
 
 def _relief(canvas: Canvas) -> Floats:
     """Soft light from the upper left: slope of a blurred height field made of the parts."""
-    labels = cv2.resize(
-        canvas.labels, (canvas.width, canvas.height), interpolation=cv2.INTER_NEAREST
-    )
+    labels = cv2.resize(canvas.labels, (canvas.width, canvas.height), interpolation=cv2.INTER_NEAREST)
     size = 0.035 * canvas.height
     out = np.zeros(labels.shape, np.float32)
     for part in (1, 2, 3, 4):

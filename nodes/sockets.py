@@ -1,0 +1,20 @@
+"""Names of the wire types. What they carry: `core.types`, and for the option wires the sections of `TrainConfig`."""
+
+from __future__ import annotations
+
+IMAGES = "ATELIER_IMAGES"
+CURATION = "ATELIER_CURATION"
+DATASET = "ATELIER_DATASET"
+BASE = "ATELIER_BASE"
+NETWORK = "ATELIER_NETWORK"
+OPTIMIZER = "ATELIER_OPTIMIZER"
+EMBEDDED = "ATELIER_EMBEDDED"
+PLAN = "ATELIER_PLAN"
+RUN = "ATELIER_RUN"
+SCORES = "ATELIER_SCORES"
+CHOICE = "ATELIER_CHOICE"
+CARD = "ATELIER_CARD"
+LORA = "ATELIER_LORA"
+
+IMAGE = "IMAGE"
+STRING = "STRING"
