@@ -107,11 +107,11 @@ class InspectLora(Node):
 
     @classmethod
     def inputs(cls) -> dict[str, Input]:
-        return {"lora": choice(host.models("loras"), "A file below models/loras.")}
+        return {"lora": choice([host.NEWEST, *host.models("loras")], "A file below models/loras.")}
 
     @classmethod
     def VALIDATE_INPUTS(cls, lora: str) -> bool | str:
-        return True if lora is None or lora in host.models("loras") else f"There is no LoRA {lora!r}."
+        return True if lora in (None, host.NEWEST, *host.models("loras")) else f"There is no LoRA {lora!r}."
 
     @classmethod
     def IS_CHANGED(cls, lora: str) -> str:

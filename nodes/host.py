@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BUILT_IN_MODEL = "atelier-mini (built in)"
 SAMPLE_FOLDER = "film frames (sample)"
+NEWEST = "(newest)"  # offered where a run or a LoRA is chosen, so that a shared graph needs no name from elsewhere
 EXTRA_IMAGES_KEY = "atelier_images"  # in ComfyUI's extra_model_paths.yaml: more folders with pictures
 _DIFFUSERS = " (diffusers)"
 _PREVIEW_SIDE = 768
@@ -183,7 +184,10 @@ def models(kind: str) -> list[str]:
 
 def resolve_model(kind: str, name: str) -> Path:
     """The file or folder behind an id of `models(kind)`; BadInput when it is not offered."""
-    path = (_base_models() if kind == "base" else _model_files(kind)).get(name)
+    found = _base_models() if kind == "base" else _model_files(kind)
+    if kind == "loras" and name == NEWEST and found:
+        return max(found.values(), key=lambda path: path.stat().st_mtime)
+    path = found.get(name)
     if path is None or not path.exists():
         what = "base model" if kind == "base" else "LoRA"
         raise BadInput(f"There is no {what} called {name!r}.", "Choose one from the list; press R to read it anew.")
@@ -234,7 +238,10 @@ def runs() -> list[str]:
 
 def resolve_run(name: str) -> Path:
     """The directory of the run called `name`; BadInput when it is not in the runs folder."""
-    if name not in runs():
+    found = runs()
+    if name == NEWEST and found:
+        name = found[0]
+    if name not in found:
         raise BadInput(f"There is no run called {name!r}.", f"Runs lie in {runs_root()}.")
     return runs_root() / safe_name(name)
 

@@ -342,11 +342,11 @@ class OpenRun(Node):
 
     @classmethod
     def inputs(cls) -> dict[str, Input]:
-        return {"name": choice(host.runs(), "A run folder below output/lora_atelier/runs; the newest first.")}
+        return {"name": choice([host.NEWEST, *host.runs()], "A run folder below output/lora_atelier/runs.")}
 
     @classmethod
     def VALIDATE_INPUTS(cls, name: str) -> bool | str:
-        return True if name is None or name in host.runs() else f"There is no run {name!r}."
+        return True if name in (None, host.NEWEST, *host.runs()) else f"There is no run {name!r}."
 
     @classmethod
     def IS_CHANGED(cls, name: str) -> str:

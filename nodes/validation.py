@@ -116,7 +116,7 @@ class ChooseCheckpoint(Node):
                 0.5,
                 0.0,
                 1.0,
-                "0 prefers a weaker, freer checkpoint, 1 a stronger style; among equally good ones.",
+                "0 weighs likeness to the training pictures most, 1 the freedom to follow other prompts.",
                 0.05,
             ),
             "seed": advanced(seed("Seed of the resampling behind the intervals.")),

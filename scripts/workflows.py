@@ -67,6 +67,12 @@ NOTES = {
         "Choose your folder below `input/`, queue, and open the report below Curation Report. Measurements are kept, "
         "so moving a threshold and queueing again takes moments.",
     ),
+    "reopen-run": (
+        "Training",
+        "## Look again at a training\n\n"
+        "Opens the newest run (or one that you choose), has the worker draw what the plan asks for and is not there "
+        "yet, and chooses the checkpoint anew: more prompts or seeds narrow the error bars.",
+    ),
 }
 
 

@@ -126,7 +126,8 @@ def test_export_of_a_step_that_is_not_there_or_under_a_bad_name(run: Run, places
 
 def test_open_run_sees_changes_and_only_offers_runs(run: Run, places: Path) -> None:
     node, name = NODE_CLASS_MAPPINGS["AtelierOpenRun"], Path(run.path).name
-    assert node.INPUT_TYPES()["required"]["name"][0] == [name]
+    assert node.INPUT_TYPES()["required"]["name"][0] == [host.NEWEST, name]
+    assert call("AtelierOpenRun", name=host.NEWEST)["result"] == (run,)
     before = node.IS_CHANGED(name=name)
     assert call("AtelierOpenRun", name=name)["result"] == (run,)
     RunDir(Path(run.path)).checkpoint_path(80).unlink()
@@ -145,6 +146,7 @@ def test_inspect_reads_only_listed_files(run: Run, places: Path) -> None:
     (folder / "film.safetensors").write_bytes(source.read_bytes())
     facts = json.loads(call("AtelierInspectLora", lora="styles/film.safetensors")["result"][0])
     assert facts["sha256"] and facts["bytes"] == source.stat().st_size
+    assert json.loads(call("AtelierInspectLora", lora=host.NEWEST)["result"][0]) == facts
     assert node.VALIDATE_INPUTS(lora=f"../../output/runs/{source}") is not True
     with pytest.raises(BadInput):
         call("AtelierInspectLora", lora="../../etc/passwd")

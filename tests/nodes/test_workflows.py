@@ -61,8 +61,8 @@ def to_api(ui: dict[str, Any]) -> dict[str, Any]:
     return api
 
 
-def test_both_graphs_are_there() -> None:
-    assert NAMES == ["curate-only", "quickstart"]
+def test_all_graphs_are_there() -> None:
+    assert NAMES == ["curate-only", "quickstart", "reopen-run"]
 
 
 @pytest.mark.parametrize("name", NAMES)

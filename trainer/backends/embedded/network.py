@@ -86,6 +86,7 @@ def add_network(pipe: Any, config: NetworkConfig, seed: int) -> Network:
                 configs[name] = _lora(config, _TEXT_TARGETS[config.targets])
     for name, part in parts.items():
         part.add_adapter(configs[name], adapter_name=_ADAPTER)
+        part.train(False)  # new layers start in training mode, whatever their part says of itself
     return Network(parts, configs, dict(_parameters(parts)))
 
 
