@@ -55,7 +55,7 @@ def test_every_node_is_offered_with_its_words(comfyui: ComfyUI) -> None:
 
 
 def test_templates_and_script_are_served(comfyui: ComfyUI) -> None:
-    assert sorted(comfyui.get("/workflow_templates")[PACK]) == ["curate-only", "quickstart"]
+    assert sorted(comfyui.get("/workflow_templates")[PACK]) == ["curate-only", "quickstart", "reopen-run"]
     template = comfyui.get(f"/api/workflow_templates/{PACK}/quickstart.json")
     assert template["version"] == 0.4
     assert f"/extensions/{PACK}/js/atelier.js" in comfyui.get("/extensions")
